@@ -1,0 +1,6 @@
+#pragma once
+
+// The one place that says which API of libfuse is meant.
+#define FUSE_USE_VERSION 312
+
+#include <fuse_lowlevel.h>
